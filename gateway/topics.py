@@ -15,7 +15,7 @@ from gateway.timings import TIMINGS, Timings
 from orchestra.kafka.clients import KAFKA_ERRORS
 from orchestra.loops import keep_running
 from orchestra.store import leases, progress
-from orchestra.store.database import Database, DatabaseUnavailableError
+from orchestra.store.database import SLOW, Database, DatabaseUnavailableError
 from orchestra.store.leases import KnownWorker
 from orchestra.store.progress import IntakeProgress
 from schemas.envelope import DEFAULT_TENANT
@@ -83,6 +83,8 @@ class Topics:
         self._consumer: Any = None
         self._looking = asyncio.Lock()
         self._looked: Looked | None = None
+        # What to say if a look takes too long: by what it waits for.
+        self._late = _AWAY
 
     async def run(self) -> None:
         """Measure the lag until cancelled, with a new consumer whenever one fails."""
@@ -90,12 +92,15 @@ class Topics:
 
     async def look(self) -> Looked:
         """The ends and marks as of now. Raises ``UNAVAILABLE``, ``DatabaseUnavailableError``."""
-        async with _kafka(_READ_SECONDS), self._looking:
-            if self._looked and time.monotonic() - self._looked.at < _FRESH_SECONDS:
-                return self._looked
-            if self._consumer is None:
-                raise OrchestraError(ErrorCode.UNAVAILABLE, _AWAY, retry_after=_RETRY_SECONDS)
-            return await self._look(self._consumer)
+        try:
+            async with asyncio.timeout(_READ_SECONDS), self._looking:
+                if self._looked and time.monotonic() - self._looked.at < _FRESH_SECONDS:
+                    return self._looked
+                if self._consumer is None:
+                    raise OrchestraError(ErrorCode.UNAVAILABLE, _AWAY, retry_after=_RETRY_SECONDS)
+                return await self._look(self._consumer)
+        except KAFKA_ERRORS:  # Among them are timeouts.
+            raise OrchestraError(ErrorCode.UNAVAILABLE, self._late, retry_after=_RETRY_SECONDS) from None
 
     @property
     def unread(self) -> int | None:
@@ -170,8 +175,11 @@ class Topics:
     async def _look(self, consumer: Any) -> Looked:
         known = {place.topic for place in (self._looked.marks if self._looked else ())} | _OURS
         # The ends first: what is written and read meanwhile does not look unread.
+        self._late = _AWAY
         ends = await _ends(consumer, known)
+        self._late = SLOW
         read = await progress.progress(self._database)
+        self._late = _AWAY
         marks = {TopicPartition(mark.topic, mark.partition): mark for mark in read}
         if new := {place.topic for place in marks} - known:
             ends |= await _ends(consumer, new)

@@ -26,6 +26,7 @@ from schemas.invalid import problems_of
 from schemas.topics import TOPICS
 
 _MIN_POSTGRES = 15
+_LOCKED_SECONDS = 5
 _MAX_CLOCK_SECONDS = 2.0
 # Why intake of a topic is stopped: what was found, and what to do.
 _STANDS_STILL = {
@@ -144,12 +145,15 @@ async def _postgres_for(settings: DatabaseSettings, *, workers: bool) -> list[Fi
         rows = await database.run(
             "SELECT current_setting('server_version_num')::int / 10000 AS version,"
             " extract(epoch FROM clock_timestamp())::float AS now,"
-            " current_setting('transaction_read_only')::bool AS read_only"
+            " current_setting('transaction_read_only')::bool AS read_only,"
+            " (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            " AND query_start < now() - make_interval(secs => :seconds)) AS locked",
+            seconds=_LOCKED_SECONDS,
         )
         after = time.time()
         if rows[0].read_only:
             raise DatabaseUnsuitableError(READ_ONLY)
-        found = [_version(rows[0].version), _clock(before, rows[0].now, after)]
+        found = [_version(rows[0].version), _clock(before, rows[0].now, after), _locks(rows[0].locked)]
         if await database.shares_sessions():
             found.append(Finding("pooler", _FOR_WORKERS if workers else _FOR_OTHERS))
         found.append(await _migrations(settings))
@@ -186,6 +190,11 @@ async def _workers(database: Database) -> list[Finding]:
 def _version(version: int) -> Finding:
     fix = "" if version >= _MIN_POSTGRES else f"use Postgres {_MIN_POSTGRES} or newer"
     return Finding("Postgres", f"version {version}", fix)
+
+
+def _locks(waiting: int) -> Finding:
+    fix = "pg_blocking_pids() says which session holds it, such as VACUUM FULL or a migration" if waiting else ""
+    return Finding("locks", f"{waiting} sessions have waited for a lock for {_LOCKED_SECONDS} s or longer", fix)
 
 
 def _clock(before: float, there: float, after: float) -> Finding:

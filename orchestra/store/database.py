@@ -26,6 +26,9 @@ _DATA_CLASSES = ("22", "23", "54")
 # SQLSTATE of a missing table, column or function: migrations of this version have not been applied.
 _NOT_THERE = ("42P01", "42703", "42883")
 _MIGRATE = "the database lacks what this version needs: run `orchestra migrate`"
+SLOW = "Postgres does not answer in time"
+# SQLSTATE of a statement that Postgres ended at its time limit, and the name of the errors at a limit of the client.
+_TOO_LATE = ("57014", TimeoutError.__name__)
 READ_ONLY = "Postgres is read-only: it is a standby, or its provider made it so because its disk is nearly full"
 # SQLSTATEs, and their classes, of a Postgres that stores nothing now, whatever the data.
 _STORES_NOTHING = {
@@ -52,7 +55,7 @@ class DatabaseUnavailableError(Exception):
     @property
     def told(self) -> str:
         """What to show to operators and callers. Has no secrets."""
-        return "Postgres cannot be reached"
+        return SLOW if str(self) in _TOO_LATE else "Postgres cannot be reached"
 
 
 class DatabaseUnsuitableError(DatabaseUnavailableError):

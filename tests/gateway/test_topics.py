@@ -160,6 +160,25 @@ async def test_who_looks_while_kafka_is_silent_is_told_so(monkeypatch: pytest.Mo
     assert ErrorCode.UNAVAILABLE is refused.value.code
 
 
+async def test_who_looks_while_postgres_is_silent_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the look waits for Postgres, for example for a locked table, Kafka is not blamed."""
+    silent = asyncio.Event()
+
+    async def hang(_: Any) -> None:
+        silent.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(leases, "every", Calls([]))
+    monkeypatch.setattr(progress, "progress", hang)
+    monkeypatch.setattr(topics, "_ends", Calls({}))
+    monkeypatch.setattr(topics, "_READ_SECONDS", 0.001)
+    looking = Topics(Browser().open, None, Metrics())  # type: ignore[arg-type]  # Postgres is replaced
+    async with running(looking.run()), asyncio.timeout(10):
+        await silent.wait()
+        with pytest.raises(OrchestraError, match="Postgres does not answer in time"):
+            await looking.look()
+
+
 async def test_the_first_look_finds_all_partitions(stack: Stack) -> None:
     """A consumer that has just started finds every partition of our topics."""
     async with open_browser(stack.kafka_settings, "test") as consumer:

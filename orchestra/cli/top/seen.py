@@ -26,6 +26,9 @@ LIVE = "live"
 # What is loaded how often, in seconds; all but the requests for operators only.
 _EVERY = {REQUESTS: 2.0, "queue": 4.0, "workers": 4.0, "topics": 15.0, "stats": 20.0}
 _LATE_SECONDS = 5.0
+# There is a frame a second; without one the gateway itself waits, most likely for Postgres.
+_FIRST_SECONDS = 15.0
+_NO_FRAME = "the gateway responds and shows no figures; `orchestra doctor` says what is wrong with Postgres"
 
 
 @dataclass
@@ -67,11 +70,14 @@ class Feed:
 
     async def once(self) -> Seen:
         """All of it, once. Raises ``ClientError``."""
-        async with self.client.queue.live() as live:
-            async for frame in live:
-                if not isinstance(frame, Changed):
-                    self.seen.frame = frame
-                    break
+        try:
+            async with asyncio.timeout(_FIRST_SECONDS), self.client.queue.live() as live:
+                async for frame in live:
+                    if not isinstance(frame, Changed):
+                        self.seen.frame = frame
+                        break
+        except TimeoutError:
+            raise ClientError(_NO_FRAME, retryable=True) from None
         await asyncio.gather(*(self._load(name) for name in _EVERY if self._may_load(name)))
         return self.seen
 

@@ -1,10 +1,12 @@
 """`orchestra doctor` finds what is wrong, and never tells a secret."""
 
+import asyncio
 import secrets
 from uuid import uuid4
 
 import pytest
 
+from orchestra.cli import examine as cli_examine
 from orchestra.cli.examine import Finding, LlmSettings, _clock, examine
 from orchestra.cli.migrate import dbmate
 from orchestra.settings import DatabaseSettings, FileSettings, KafkaSettings
@@ -16,6 +18,7 @@ from tests.support.poolers import Habits, open_pooler, open_refusing
 from tests.support.ports import free_port
 from tests.support.services import Services
 from tests.support.stack import Stack
+from tests.support.waiting import eventually
 
 SECRET = secrets.token_hex(32)
 
@@ -87,6 +90,24 @@ async def test_a_read_only_postgres_is_found(stack: Stack) -> None:
     findings = await examine(stack.kafka_settings, database(url), LlmSettings(), FileSettings())
 
     assert "read-only" in next(finding.fix for finding in findings if finding.check == "Postgres")
+
+
+async def test_a_table_that_is_locked_is_found(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sessions wait for a lock, for example of VACUUM FULL, that is the finding."""
+    monkeypatch.setattr(cli_examine, "_LOCKED_SECONDS", 0)
+    url = await stack.fresh_database()
+    store = Database.connect(database(url), "an operator")
+    async with store.transaction() as tx:
+        await tx.run("LOCK TABLE requests IN ACCESS EXCLUSIVE MODE")
+        waiting = asyncio.create_task(store.run("SELECT count(*) FROM requests"))
+        locked = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        await eventually(lambda: store.run(locked))
+        findings = await examine(stack.kafka_settings, database(url), LlmSettings(), FileSettings())
+    await waiting
+    await store.close()
+
+    assert "locks" in to_mend(findings)
+    assert told(findings, "locks").startswith("1 sessions")
 
 
 async def test_a_topic_that_stands_still_is_found(stack: Stack) -> None:

@@ -232,6 +232,16 @@ async def test_a_database_that_stores_nothing_says_why(database: Database, state
         await database.run(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$")
 
 
+async def test_a_database_that_is_too_slow_is_said_to_be(database: Database) -> None:
+    """What exceeds its time limit, for example behind a lock, is no outage of the network, and the text says so."""
+    with pytest.raises(DatabaseUnavailableError) as caught:
+        async with database.transaction() as tx:
+            await tx.run("SET LOCAL statement_timeout = 10")
+            await tx.run("SELECT pg_sleep(60)")
+
+    assert "Postgres does not answer in time" == caught.value.told
+
+
 _SCATTERED = """
 CREATE TABLE scattered AS SELECT n % 10 AS kind, md5(n::text) AS place FROM generate_series(1, 20000) AS n;
 CREATE INDEX scattered_in_order ON scattered (kind, place);

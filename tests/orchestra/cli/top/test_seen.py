@@ -2,9 +2,21 @@
 
 from typing import Any
 
+import pytest
+
+from orchestra.cli.top import seen
 from orchestra.cli.top.seen import Feed
-from orchestra.client import AsyncClient
+from orchestra.client import AsyncClient, ClientError
 from tests.support.operating import FRAME, Busy
+
+
+async def test_a_gateway_without_figures_is_not_waited_for(busy: Busy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no frame arrives on an open stream, as while a table is locked, one frame is an error and no endless wait."""
+    monkeypatch.setattr(seen, "_FIRST_SECONDS", 0.1)
+    busy.frames.get_nowait()
+    async with AsyncClient(busy.script.url, "orc_a_b") as client:
+        with pytest.raises(ClientError, match="orchestra doctor"):
+            await Feed(client).once()
 
 
 async def test_rows_of_an_older_filter_are_not_shown(busy: Busy) -> None:
