@@ -30,8 +30,9 @@ SLOW = "Postgres does not answer in time"
 # SQLSTATE of a statement that Postgres ended at its time limit, and the name of the errors at a limit of the client.
 _TOO_LATE = ("57014", TimeoutError.__name__)
 READ_ONLY = "Postgres is read-only: it is a standby, or its provider made it so because its disk is nearly full"
-# SQLSTATEs, and their classes, of a Postgres that stores nothing now, whatever the data.
-_STORES_NOTHING = {
+# SQLSTATEs, and their classes, of a Postgres that cannot do its part now, whatever the data.
+_LACKS = {
+    "53300": "Postgres has no connection left: see max_connections, and the limit of its user",
     "53100": "the disk of Postgres is full",
     "53200": "Postgres is out of memory",
     "53": "Postgres has reached a limit of its configuration",
@@ -61,7 +62,7 @@ class DatabaseUnavailableError(Exception):
 class DatabaseUnsuitableError(DatabaseUnavailableError):
     """Postgres can be reached, but lacks something, whatever the statement. The text says what and has no secrets.
 
-    What it lacks are tables of this version, room on its disk, leave to write.
+    It may lack tables of this version, room on its disk, a free connection, or permission to write.
     """
 
     @property
@@ -226,7 +227,10 @@ class Database:
         try:
             return await self._engine.raw_connection()
         except self._engine.dialect.dbapi.Error as error:  # Postgres refuses the connection.
-            raise DatabaseUnavailableError(getattr(error, "sqlstate", None) or type(error).__name__) from error
+            state = getattr(error, "sqlstate", None) or ""
+            if lack := _lack(state):
+                raise DatabaseUnsuitableError(lack) from error
+            raise DatabaseUnavailableError(state or type(error).__name__) from error
 
 
 def server_settings(application: str, *, takes_first: bool) -> dict[str, str]:
@@ -303,6 +307,10 @@ def numbered(sql: str) -> tuple[str, tuple[str, ...]]:
     return _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", sql), names
 
 
+def _lack(state: str) -> str | None:
+    return _LACKS.get(state) or _LACKS.get(state[:2])
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -313,7 +321,7 @@ def _translated() -> Iterator[None]:
             raise DataRefusedError(state) from error
         if state in _NOT_THERE:
             raise DatabaseUnsuitableError(_MIGRATE) from error
-        if lack := _STORES_NOTHING.get(state) or _STORES_NOTHING.get(state[:2]):
+        if lack := _lack(state):
             raise DatabaseUnsuitableError(lack) from error
         if state.startswith("42"):  # A bug in our SQL, not bad data or an outage.
             raise

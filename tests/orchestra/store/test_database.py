@@ -232,6 +232,19 @@ async def test_a_database_that_stores_nothing_says_why(database: Database, state
         await database.run(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$")
 
 
+async def test_a_postgres_without_connections_is_said_to_have_none(stack: Stack, database: Database) -> None:
+    """A refused connection, for a limit of Postgres or of the user, names that limit."""
+    await database.run("CREATE ROLE crowded LOGIN PASSWORD 'x' CONNECTION LIMIT 0")
+    address = urlsplit(stack.database_url)
+    crowded = connect(urlunsplit(address._replace(netloc=f"crowded:x@{address.hostname}:{address.port}")))
+    try:
+        with pytest.raises(DatabaseUnsuitableError, match="max_connections"):
+            await crowded.run("SELECT 1")
+    finally:
+        await crowded.close()
+        await database.run("DROP ROLE crowded")
+
+
 async def test_a_database_that_is_too_slow_is_said_to_be(database: Database) -> None:
     """What exceeds its time limit, for example behind a lock, is no outage of the network, and the text says so."""
     with pytest.raises(DatabaseUnavailableError) as caught:
