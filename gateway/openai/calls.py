@@ -68,8 +68,8 @@ class Calls:
     async def accept(self, submission: Submission, live: LiveRequest, key: str | None) -> StoredRequest | None:
         """Accept a request; the row of an earlier call with the same key, if there is one.
 
-        If it is not known whether a request without a key was accepted, it is cancelled wherever it may be: then its
-        client may repeat it. Raises what ``Submissions.send`` raises.
+        If it is not known whether a request without a key was accepted, it is cancelled before it runs: then its client
+        may repeat it. If it may run already, the error has its id. Raises what ``Submissions.send`` raises.
         """
         try:
             with attach_request_id(submission.id):
@@ -113,10 +113,9 @@ class Calls:
     async def _cancelled(self, submission: Submission) -> bool:
         try:
             ref = submission.caller.request(submission.id)
-            await cancels.keep_early(self._database, ref, submission.caller.only)
+            return await cancels.prevent(self._database, ref, submission.caller.only)
         except DatabaseUnavailableError:
             return False
-        return True
 
 
 @contextmanager

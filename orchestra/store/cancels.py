@@ -1,5 +1,7 @@
 """Cancels and deletions: they end a request from outside, even before its row exists."""
 
+import asyncio
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +19,10 @@ from orchestra.store.turns import (
     promote,
     refs_json,
 )
+
+# How long an intake that has begun is awaited; it writes for milliseconds.
+_SETTLE_SECONDS = 2.0
+_LOOK_SECONDS = 0.01
 
 
 @dataclass
@@ -63,6 +69,16 @@ SELECT FROM early_cancels e
 WHERE e.tenant = :tenant AND e.id = :id
     AND (e.signed AND CAST(:any_owner AS boolean) OR {_EARLY_COUNTS.format(user="nullif(:owner, '')")})
 """
+
+_MARK = "SELECT CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS mark"
+
+# `take_in_v1` writes, and so has its transaction id, before it looks for early cancels.
+_TAKEN = """
+SELECT pg_snapshot_xmin(pg_current_snapshot()) >= CAST(CAST(:mark AS text) AS xid8) AS settled,
+    EXISTS (SELECT FROM requests r WHERE r.tenant = :tenant AND r.id = :id AND r.status <> 'cancelled') AS taken
+"""
+
+_FORGET = "DELETE FROM early_cancels WHERE tenant = :tenant AND id = :id"
 
 _OWNED = f"""
 SELECT r.tenant, r.id FROM {KEYS} AS k
@@ -147,6 +163,26 @@ async def keep_early(database: Database, ref: RequestRef, owner: str | None) -> 
     ``owner`` None: whatever its owner.
     """
     await database.run(_KEEP, refs=refs_json([ref]), signed=True, owner=owner)
+
+
+async def prevent(database: Database, ref: RequestRef, owner: str | None) -> bool:
+    """Keep a request from being run, when it is not known whether it was accepted. False if that is not certain.
+
+    An intake that began before the cancel does not see it, so it is awaited, for a bounded time. A request that it took
+    in goes on.
+    """
+    await keep_early(database, ref, owner)
+    (now,) = await database.run(_MARK)
+    limit = time.monotonic() + _SETTLE_SECONDS
+    while time.monotonic() < limit:
+        (found,) = await database.run(_TAKEN, mark=now.mark, tenant=ref.tenant, id=ref.id)
+        if found.taken:
+            await database.run(_FORGET, tenant=ref.tenant, id=ref.id)
+            return False
+        if found.settled:
+            return True
+        await asyncio.sleep(_LOOK_SECONDS)
+    return False
 
 
 async def is_cancelled_early(database: Database, ref: RequestRef, owner: str, *, any_owner: bool) -> bool:

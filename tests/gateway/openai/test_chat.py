@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -432,29 +433,43 @@ async def test_a_gateway_that_shuts_down() -> None:
 class Notes(Away):
     """A Postgres that notes early cancels and nothing else."""
 
+    taken = False
+
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.noted: list[str] = []
 
     async def run(self, sql: str, **parameters: Any) -> Any:
-        """Note a cancel."""
-        if "early_cancels" in sql:
+        """Note a cancel, of what was taken in meanwhile or not."""
+        if "early_cancels" not in sql:
+            return [SimpleNamespace(mark="7", settled=True, taken=self.taken)]
+        if "INSERT" in sql:
             self.noted.append(parameters["refs"])
-            return ()
-        return await super().run(sql, **parameters)
+        return ()
+
+
+class Taken(Notes):
+    """A database to which a worker has written the request."""
+
+    taken = True
 
 
 @pytest.mark.parametrize(
-    ("key", "away", "status", "retry", "noted"),
-    [(None, False, 503, None, 1), (None, True, 424, "false", 0), ("k", True, 503, None, 0)],
+    ("key", "kind", "status", "retry", "noted"),
+    [
+        (None, Notes, 503, None, 1),
+        (None, Taken, 424, "false", 1),
+        (None, Away, 424, "false", 0),
+        ("k", Away, 503, None, 0),
+    ],
 )
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_unknown_outcome(
-    key: str | None, away: bool, status: int, retry: str | None, noted: int, stream: bool
+    key: str | None, kind: type[Database], status: int, retry: str | None, noted: int, stream: bool
 ) -> None:
-    """A call whose acceptance is unknown may be retried only if it has a key, or after it was cancelled."""
+    """A call whose acceptance is unknown may be retried only if it has a key, or after it was surely cancelled."""
     settings = GatewaySettings.model_validate({"orchestra_secret": "s" * 32})
-    database: Database = Away.connect(settings, "test") if away else Notes.connect(settings, "test")
+    database = kind.connect(settings, "test")
     async with open_door(database) as door:
         door.producer.error = ConnectionError("lost")
         answer = await door.post(PATH, {**HELLO, "stream": stream}, **({"Idempotency-Key": key} if key else {}))

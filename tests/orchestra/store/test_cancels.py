@@ -7,9 +7,10 @@ from uuid import uuid4
 
 import pytest
 
-from orchestra.store import cancels, leases, outbox
+from orchestra.store import cancels, intake, leases, outbox
 from orchestra.store.database import Database, Transaction
 from orchestra.store.endings import Items
+from orchestra.store.intake import Batch, Intaken
 from orchestra.store.leases import Beat
 from orchestra.store.turns import ConversationRef, lock_conversations
 from schemas.status import Status
@@ -28,6 +29,7 @@ from tests.support.store import (
     take,
     to_store,
 )
+from tests.support.waiting import eventually
 
 
 async def test_a_cancelled_head_makes_room(database: Database) -> None:
@@ -329,6 +331,39 @@ async def test_an_early_cancel_of_a_gateway_counts_for_whom_it_was_signed(
 
     assert [status] == await statuses(database, [asked])
     assert [] == await cancels.settle_early(database)
+
+
+async def test_what_is_prevented_is_never_run(database: Database) -> None:
+    """A request that was prevented is cancelled on arrival; one that was taken in before is left to run, and told."""
+    late, taken = request(), request()
+    await take(database, taken)
+
+    assert (True, False) == tuple([await cancels.prevent(database, each.ref, None) for each in (late, taken)])
+
+    await take(database, late)
+    await cancels.settle_early(database)
+    assert ["cancelled", "pending"] == await statuses(database, [late, taken])
+
+
+async def test_an_intake_in_progress_is_awaited(database: Database) -> None:
+    """An intake that looked for cancels before this one commits later: its request is found, and not said to be out."""
+    asked = request()
+    async with database.transaction() as tx:
+        await intake._take_in_all(tx, Batch(requests=[asked]), None, Intaken())
+        preventing = asyncio.create_task(cancels.prevent(database, asked.ref, None))
+        await eventually(lambda: count(database, "early_cancels"))
+        assert not preventing.done()
+
+    assert not await preventing
+
+
+async def test_an_intake_without_an_end_is_not_awaited(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a transaction that began before does not end, it is not certain that the request is prevented."""
+    monkeypatch.setattr(cancels, "_SETTLE_SECONDS", 0.1)
+    async with database.transaction() as tx:
+        await tx.run("SELECT pg_current_xact_id()")
+
+        assert not await cancels.prevent(database, request().ref, None)
 
 
 @pytest.mark.parametrize("how", ["record", "settled"])
