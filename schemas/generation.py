@@ -57,6 +57,14 @@ _StopTexts = Annotated[list[_StopText], Field(max_length=16)]
 ANumber = BeforeValidator(_number)
 Priority = Annotated[int, Field(ge=0, le=9), ANumber]
 MaxTokens = Annotated[int, Field(ge=1, le=1_000_000), ANumber]
+Temperature = Annotated[
+    Annotated[float, Field(ge=0, le=2), ANumber] | None,
+    described("Randomness: 0 is the most predictable, 2 the most varied.", 0.7),
+]
+TopP = Annotated[
+    Annotated[float, Field(gt=0, le=1), ANumber] | None,
+    described("Nucleus sampling: only the most likely tokens, which together have this probability, are used.", 0.9),
+]
 
 
 def _unset(value: object) -> bool:
@@ -76,16 +84,8 @@ class ChatMessage(DialogueMessage):
 class Sampling(BaseModel):
     """How the model chooses its words. An absent field means the provider's default."""
 
-    temperature: Annotated[
-        Annotated[float, Field(ge=0, le=2), ANumber] | None,
-        described("Randomness: 0 is the most predictable, 2 the most varied.", 0.7),
-    ] = None
-    top_p: Annotated[
-        Annotated[float, Field(gt=0, le=1), ANumber] | None,
-        described(
-            "Nucleus sampling: only the most likely tokens, which together have this probability, are used.", 0.9
-        ),
-    ] = None
+    temperature: Temperature = None
+    top_p: TopP = None
     max_tokens: Annotated[
         MaxTokens | None,
         described("Maximum number of tokens in the answer; it is cut off there.", 256),

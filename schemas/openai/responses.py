@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
 from schemas import fields
 from schemas.content import absent, storable
-from schemas.generation import ANumber, Priority
+from schemas.generation import ANumber, MaxTokens, Priority, Temperature, TopP
 from schemas.json_schema import described
 from schemas.openai.chat import ON_DISCONNECT, PRIORITY, SERVICE_TIER, ServiceTier
 from schemas.requests import Metadata, Moment, OnDisconnect
@@ -113,19 +113,11 @@ class CreateResponse(BaseModel):
     text: Annotated[TextOptions | None, described("The format of the answer's text.")] = None
     reasoning: Annotated[Reasoning | None, described("How the model reasons.")] = None
     max_output_tokens: Annotated[
-        Annotated[int, Field(ge=1, le=1_000_000), ANumber] | None,
+        MaxTokens | None,
         described("Maximum number of tokens in the answer; it is cut off there.", 256),
     ] = None
-    temperature: Annotated[
-        Annotated[float, Field(ge=0, le=2), ANumber] | None,
-        described("Randomness: 0 is the most predictable, 2 the most varied.", 0.7),
-    ] = None
-    top_p: Annotated[
-        Annotated[float, Field(gt=0, le=1), ANumber] | None,
-        described(
-            "Nucleus sampling: only the most likely tokens, which together have this probability, are used.", 0.9
-        ),
-    ] = None
+    temperature: Temperature = None
+    top_p: TopP = None
     presence_penalty: Annotated[
         _Penalty | None, described("Above 0, tokens that have occurred become less likely; below 0, more likely.", 0.5)
     ] = None

@@ -94,21 +94,20 @@ async def test_a_read_only_postgres_costs_no_request(road: Road, monkeypatch: py
     no_pause(monkeypatch, intake, "RETRY_SECONDS")
     with capture_logs() as logs:
         async with road.worker():
-            await let_write(road.database, "off")
+            await set_read_only(road.database, "on")
             id = await road.ask("hello")
             await eventually(lambda: len(refused(logs)) > intake.MAX_FAILURES_ALONE)
-            await let_write(road.database, "on")
+            await set_read_only(road.database, "off")
 
             await check_answered_once(road, [id])
 
 
-async def let_write(database: Database, switch: str) -> None:
-    """Switch the sessions of this database to writing, or away from it, as a provider does when a disk is full."""
-    only = {"on": "off", "off": "on"}[switch]
+async def set_read_only(database: Database, switch: str) -> None:
+    """Make all sessions of this database read-only, as a provider does when a disk is full; `off`: no longer."""
     async with database.transaction() as tx:
         await tx.run("SET TRANSACTION READ WRITE")
         (me,) = await tx.run("SELECT quote_ident(current_database()) AS name")
-        await tx.run(f"ALTER DATABASE {me.name} SET default_transaction_read_only = {only}")
+        await tx.run(f"ALTER DATABASE {me.name} SET default_transaction_read_only = {switch}")
     await database.run(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
