@@ -403,8 +403,7 @@ def load(piece: type[_P]) -> _P:
     except ValidationError as error:
         for problem in problems_of(error):
             name = str(problem["loc"][0]).upper() if problem["loc"] else piece.__name__
-            what = "is required" if problem["type"] == "missing" else problem["msg"]
-            print(f"setting {name}: {what}", file=sys.stderr)
+            print(f"setting {name}: {problem['msg']}", file=sys.stderr)
         for suspect in suspects(os.environ):
             print(suspect, file=sys.stderr)
         raise SystemExit(78) from None  # EX_CONFIG of sysexits.h

@@ -28,6 +28,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from schemas.errors import ErrorCode, OrchestraError
+from schemas.invalid import MISSING
 from schemas.json_schema import described
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -298,7 +299,7 @@ Content = Annotated[
     Discriminator(
         _class_name,
         custom_error_type="content_type",
-        custom_error_message="Input should be a text or a list of parts",
+        custom_error_message="must be a text or a list of parts",
     ),
 ]
 Role = Literal["system", "developer", "user", "assistant", "tool"]
@@ -339,7 +340,7 @@ class DialogueMessage(BaseModel):
         if not more and type(self.content) is str and self.role != "tool":
             return self
         if self.content is None and not (self.role == "assistant" and (self.tool_calls or self.refusal)):
-            raise _wrong("content: Field required")
+            raise _wrong(f"content: {MISSING}")
         if self.role != "assistant" and (self.tool_calls or self.refusal):
             raise _wrong("role: only an assistant message has tool_calls or a refusal")
         if (self.role == "tool") != (self.tool_call_id is not None):

@@ -49,7 +49,9 @@ def _number(value: Any) -> Any:
 
 def _listed(value: Any) -> Any:
     # OpenAI's API also accepts a single text.
-    return [value] if isinstance(value, str) and value else value
+    if not isinstance(value, str | list | None):
+        raise ValueError("must be a text or a list of texts")  # noqa: TRY004  pydantic wants a ValueError
+    return [value] if isinstance(value, str) else value
 
 
 _StopText = Annotated[str, Field(min_length=1, max_length=256)]

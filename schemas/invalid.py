@@ -1,12 +1,32 @@
 """What is wrong with a value that pydantic refuses: where, and in words that are ours."""
 
+import re
+
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-# pydantic's own words quote the input.
-_PLAIN = {"uuid_parsing": "Input should be a valid UUID", "union_tag_invalid": "this type is not supported"}
-# It puts this before the words of our own validators.
-_PREFIX = "Value error, "
+MISSING = "is required"
+UNKNOWN_FIELD = "unknown field"
+
+# Where pydantic's own words quote the input, or name its classes.
+_PLAIN = {
+    "missing": MISSING,
+    "extra_forbidden": UNKNOWN_FIELD,
+    "uuid_parsing": "must be a UUID",
+    "uuid_type": "must be a UUID",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "string_type": "must be a text",
+    "union_tag_invalid": "this type is not supported",
+    "union_tag_not_found": "its type is missing",
+}
+# How it begins: before the words of our own validators, and of its own.
+_OURS = "Value error, "
+_SUBJECT = re.compile(r"^(Input|String|List|Value|Tuple|Set|Data) should ")
+# What it adds: how it came to its opinion, and how long the input was.
+_ASIDE = re.compile(r", (unable to|got) .*| after validation, not \d+$")
 
 
 def problems_of(error: ValidationError) -> list[ErrorDetails]:
@@ -16,5 +36,6 @@ def problems_of(error: ValidationError) -> list[ErrorDetails]:
 
 
 def wording(problem: ErrorDetails) -> str:
-    """What a problem is called, without repeating any of the value."""
-    return _PLAIN.get(problem["type"]) or problem["msg"].removeprefix(_PREFIX)
+    """What a problem is called, to be read after the name of its field, without repeating any of the value."""
+    plain = _PLAIN.get(problem["type"])
+    return plain or _ASIDE.sub("", _SUBJECT.sub("must ", problem["msg"].removeprefix(_OURS)))

@@ -2,11 +2,13 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 from uuid import UUID
 
 from fastapi import Request
+from fastapi._compat import field_annotation_is_sequence
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
@@ -89,18 +91,21 @@ def must_be_json(request: Request) -> None:
         raise OrchestraError(ErrorCode.INVALID_REQUEST, "Content-Type: must be application/json")
 
 
-async def refuse_unknown_query(request: Request) -> None:
-    """The dependency of every route: an unknown query parameter is an error, never ignored.
+async def check_query(request: Request) -> None:
+    """The dependency of every route: a query parameter that is unknown, or repeated and no list, is never ignored.
 
     Raises ``INVALID_REQUEST``.
     """
     if not request.query_params:
         return
     route: APIRoute = request.scope["route"]
-    known = [each.alias for each in get_flat_params(route.dependant) if each.alias not in route.param_convertors]
-    if not request.query_params.keys() <= set(known):
-        detail = f"query: unknown parameter; known are {', '.join(known) or 'none'}"
-        raise OrchestraError(ErrorCode.INVALID_REQUEST, detail)
+    known = {each.alias: each for each in get_flat_params(route.dependant) if each.alias not in route.param_convertors}
+    for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if name not in known:
+            detail = f"query: unknown parameter; known are {', '.join(known) or 'none'}"
+            raise OrchestraError(ErrorCode.INVALID_REQUEST, detail)
+        if count > 1 and not field_annotation_is_sequence(known[name].field_info.annotation):
+            raise OrchestraError(ErrorCode.INVALID_REQUEST, f"{name}: must be given only once")
 
 
 def read_id(text: str) -> UUID:

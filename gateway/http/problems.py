@@ -191,7 +191,8 @@ def _bad_parameter(problem: Any) -> str:
     """The problem with a parameter: its name, if it is one of ours, and a message with its limits."""
     if problem["type"] == "extra_forbidden":
         return "query: unknown parameter"
-    return f"{problem['loc'][-1]}: {wording(problem)}"
+    name = next(part for part in reversed(problem["loc"]) if isinstance(part, str))  # Of a list, also a number.
+    return f"{name}: {wording(problem)}"
 
 
 def _methods(request: Request) -> list[str]:

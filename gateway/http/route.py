@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from gateway.drain import Drain
 from gateway.http import openapi
-from gateway.http.bodies import must_be_json, parse, read_body, read_id, refuse_unknown_query
+from gateway.http.bodies import check_query, must_be_json, parse, read_body, read_id
 from gateway.http.body_room import BodyRoom, Hold
 from gateway.http.problems import UNREAD, ErrorForm
 from gateway.owner_turns import OwnerTurns
@@ -167,7 +167,7 @@ class Routing:
 
     def router(self, tag: str, routes: Sequence[Route]) -> APIRouter:
         """The routes for the app."""
-        router = APIRouter(tags=[tag], dependencies=[Depends(refuse_unknown_query)])
+        router = APIRouter(tags=[tag], dependencies=[Depends(check_query)])
         for route in routes:
             status = min(int(status) for status in route.answers)
             summary, _, description = (inspect.getdoc(route.handler) or "").partition("\n\n")

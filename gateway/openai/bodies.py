@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.openai.errors import DoorError
 from schemas.errors import ErrorCode, OrchestraError
-from schemas.invalid import problems_of
+from schemas.invalid import MISSING, problems_of
 from schemas.openai.not_offered import Refusal
 from schemas.requests import refused
 
@@ -35,7 +35,7 @@ def _invalid(error: ValidationError) -> OrchestraError:
     first = problems_of(error)[0]
     if found.code is not ErrorCode.INVALID_REQUEST:
         return found
-    if first["type"] == "missing" or first["msg"].endswith(": Field required"):
+    if first["type"] == "missing" or first["msg"].endswith(f": {MISSING}"):
         return DoorError("missing_required_parameter", found.detail)
     if first["type"].endswith("_type"):
         return DoorError("invalid_type", found.detail)

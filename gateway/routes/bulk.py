@@ -19,6 +19,7 @@ from schemas.api.bulk import KEY_PATTERN, MAX_MESSAGES, BulkError, BulkMessages,
 from schemas.api.keys import Scope
 from schemas.envelope import parse_json
 from schemas.errors import ERRORS, ErrorCode, OrchestraError
+from schemas.invalid import UNKNOWN_FIELD
 
 _KEY = re.compile(KEY_PATTERN)
 # Messages that are read without a pause in which other calls are served.
@@ -96,7 +97,7 @@ def read_bulk(raw: bytes) -> list[Any]:
     """The messages of a bulk call, not read yet. Raises ``NOT_JSON`` or ``INVALID_REQUEST``."""
     value = parse_json(raw)
     if isinstance(value, dict) and not value.keys() <= {"requests"}:
-        raise OrchestraError(ErrorCode.INVALID_REQUEST, "body: Extra inputs are not permitted")
+        raise OrchestraError(ErrorCode.INVALID_REQUEST, f"body: {UNKNOWN_FIELD}")
     found = value.get("requests") if isinstance(value, dict) else None
     if not isinstance(found, list) or not 1 <= len(found) <= MAX_MESSAGES:
         detail = f"requests: must be a list of 1 to {MAX_MESSAGES} messages"

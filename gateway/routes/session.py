@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Depends, Request, Response
 
 from gateway.http import openapi
-from gateway.http.bodies import parse, read_body, refuse_unknown_query
+from gateway.http.bodies import check_query, parse, read_body
 from gateway.http.responses import json_answer
 from gateway.people.attempts import Attempts
 from gateway.people.cached_rows import CachedRows
@@ -74,7 +74,7 @@ class SessionRoutes:
 
     def router(self) -> APIRouter:
         """The routes for the app."""
-        router = APIRouter(tags=["users"], dependencies=[Depends(refuse_unknown_query)])
+        router = APIRouter(tags=["users"], dependencies=[Depends(check_query)])
         signed_in, signed_out = {"description": "Signed in, by `Set-Cookie`"}, {"description": "Signed out"}
         shown = {"model": SessionResource, "description": "The session"}
         refused = [ErrorCode.CROSS_ORIGIN]

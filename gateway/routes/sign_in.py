@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from gateway.http import openapi
-from gateway.http.bodies import read_body, refuse_unknown_query
+from gateway.http.bodies import check_query, read_body
 from gateway.http.responses import json_answer
 from gateway.people.attempts import Attempts
 from gateway.people.passwords import Passwords
@@ -61,7 +61,7 @@ class SignIn:
 
     def router(self) -> APIRouter:
         """The route for the app."""
-        router = APIRouter(tags=["users"], dependencies=[Depends(refuse_unknown_query)])
+        router = APIRouter(tags=["users"], dependencies=[Depends(check_query)])
         answers: openapi.Responses = {**_PROBLEMS, 200: {"model": Token, "description": "Signed in"}}
         router.add_api_route(
             "/token", self.create_token, methods=["POST"], response_model=None, responses=answers,

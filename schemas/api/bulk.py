@@ -52,7 +52,7 @@ class BulkError(BaseModel):
     """Why one message was not accepted."""
 
     code: Annotated[ErrorCode, fields.CODE]
-    detail: Annotated[str, described("What is wrong with this message.", "messages: Field required")]
+    detail: Annotated[str, described("What is wrong with this message.", "messages: is required")]
     status: Annotated[int, described("The HTTP status with which `POST /v1/messages` would have responded.", 422)]
     retryable: Annotated[
         bool, described("Whether the message may be accepted if it is sent again, with its `idempotency_key`.", False)

@@ -87,14 +87,14 @@ def test_unknown_names_are_passed_through_only_without_a_models_file(tmp_path: P
     ("text", "complaint"),
     [
         ("models = ", "is not TOML"),
-        ("", "models: Field required"),
-        (ENTRY + "colour = 1", "models.0.colour: Extra"),
+        ("", "models: is required"),
+        (ENTRY + "colour = 1", "models.0.colour: unknown field"),
         (
             ENTRY.replace('"vllm"', '"claude"'),
             "models.0.provider: must be one of embedded, ollama, openai, vllm, openai_compatible, simulated, ant",
         ),
         (ENTRY.replace("base_url", "#"), "needs a base_url"),
-        (ENTRY + 'stream_options = "no way"', "models.0.stream_options: Input should be a valid boolean"),
+        (ENTRY + 'stream_options = "no way"', "models.0.stream_options: must be a valid boolean"),
         (ENTRY.replace("4096", "40960"), "max_output_tokens exceeds"),
         (ENTRY + ENTRY, "the name qwen is there twice"),
     ],

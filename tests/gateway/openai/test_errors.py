@@ -109,7 +109,7 @@ def test_the_field_that_is_wrong() -> None:
     """``param`` is the field that the detail of a fault of the request begins with."""
     for detail, param in (
         ("temperature: must be a number", "temperature"),
-        ("messages.0.content: Field required", "messages[0].content"),
+        ("messages.0.content: is required", "messages[0].content"),
         ("the oldest request: waits", None),
         ("a text", None),
     ):

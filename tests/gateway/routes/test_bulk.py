@@ -52,7 +52,7 @@ async def test_each_message_has_its_outcome(client: httpx.AsyncClient) -> None:
     errors = [each["error"] and (each["error"]["code"], each["error"]["status"]) for each in told["data"]]
     invalid = ("invalid_request", 422)
     assert [None, invalid, ("not_supported", 422), invalid, invalid, invalid, None, ("unknown_agent", 422)] == errors
-    assert "messages: Field required" == told["data"][1]["error"]["detail"]
+    assert "messages: is required" == told["data"][1]["error"]["detail"]
     assert not any(each["error"]["retryable"] for each in told["data"] if each["error"])
 
 

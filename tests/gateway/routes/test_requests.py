@@ -89,6 +89,13 @@ async def test_bad_queries(client: httpx.AsyncClient, database: Database, query:
     assert "canary" not in refused.text.lower()
 
 
+async def test_an_invalid_id_in_a_list_is_named(client: httpx.AsyncClient, database: Database) -> None:
+    """Of a parameter that is a list, the error names the parameter."""
+    refused = await client.get(URL, params={"id": ["x"]}, headers=bearer(await make_key(database, "read")))
+
+    assert "id: must be a UUID" == refused.json()["detail"]
+
+
 async def test_a_page_says_what_is_newer_than_it(client: httpx.AsyncClient, database: Database) -> None:
     """`newest` of a page brings only what came since; as long as nothing did, it stays."""
     await take(database, request())
