@@ -2,7 +2,7 @@
 
     .venv/bin/python examples/01_ask_and_poll.py "What is a queue?"
 
-GATEWAY_URL is the gateway's URL (default http://127.0.0.1:8080), MODEL the model to use.
+ORCHESTRA_GATEWAY is the gateway's URL (default http://127.0.0.1:8080), MODEL the model to use.
 """
 
 import os
@@ -10,14 +10,13 @@ import sys
 
 from orchestra.client import Client, ClientError
 
-GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
 MODEL = os.environ.get("MODEL", "")  # Empty: the gateway's default.
 
 
 def main() -> None:
     """Ask, then wait until the request has ended."""
     question = " ".join(sys.argv[1:]) or "What is a queue?"
-    with Client(GATEWAY_URL) as client:
+    with Client() as client:
         accepted = client.messages.submit(question, model=MODEL)
         print(f"accepted as {accepted.id}")
 

@@ -2,8 +2,8 @@
 
     .venv/bin/python examples/02_stream_and_resume.py "Tell me a story."
 
-GATEWAY_URL is the gateway's URL (default http://127.0.0.1:8080), MODEL the model to use.
-GATEWAY_URL_2 may name another gateway to continue at: any of them can.
+ORCHESTRA_GATEWAY is the gateway's URL (default http://127.0.0.1:8080), MODEL the model to use.
+If it has several, separated by commas, the last continues what the first began: any of them can.
 
 The client continues a broken stream by itself. This program shows what another program needs to continue it.
 """
@@ -13,8 +13,7 @@ import sys
 
 from orchestra.client import Client, ClientError
 
-GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
-GATEWAY_URL_2 = os.environ.get("GATEWAY_URL_2", GATEWAY_URL)
+GATEWAYS = os.environ.get("ORCHESTRA_GATEWAY", "http://127.0.0.1:8080").split(",")
 MODEL = os.environ.get("MODEL", "")  # Empty: the gateway's default.
 DELTAS_BEFORE_THE_CUT = 3
 
@@ -22,7 +21,7 @@ DELTAS_BEFORE_THE_CUT = 3
 def main() -> None:
     """Ask; read a few pieces; hang up; read the rest."""
     question = " ".join(sys.argv[1:]) or "Tell me a story."
-    with Client(GATEWAY_URL) as client, client.messages.stream(question, model=MODEL) as stream:
+    with Client(GATEWAYS[0]) as client, client.messages.stream(question, model=MODEL) as stream:
         deltas = (event for event in stream if event.type == "delta")
         for _ in range(DELTAS_BEFORE_THE_CUT):
             next(deltas, None)
@@ -31,7 +30,7 @@ def main() -> None:
     print(f"cut after {len(text)} characters, at event {last_id}")
 
     assert where
-    with Client(GATEWAY_URL_2) as client:
+    with Client(GATEWAYS[-1]) as client:
         with client.requests.stream(where, last_event_id=last_id) as rest:
             for event in rest:
                 if event.type == "delta":

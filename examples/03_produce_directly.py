@@ -3,7 +3,7 @@
     .venv/bin/python examples/03_produce_directly.py "What is a log?"
 
 KAFKA_BOOTSTRAP_SERVERS is Kafka's address (default 127.0.0.1:19092), MODEL the model to use.
-The client chooses the request's id, so that it can also fetch the request over HTTP, at GATEWAY_URL
+The client chooses the request's id, so that it can also fetch the request over HTTP, at ORCHESTRA_GATEWAY
 (default http://127.0.0.1:8080).
 """
 
@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 KAFKA = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:19092")
-GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
+GATEWAY = os.environ.get("ORCHESTRA_GATEWAY", "http://127.0.0.1:8080")
 MODEL = os.environ.get("MODEL", "")  # Empty: the default.
 
 
@@ -54,7 +54,7 @@ async def main() -> None:
         await producer.stop()
         await replies.stop()
 
-    async with httpx.AsyncClient(base_url=GATEWAY_URL) as gateway:
+    async with httpx.AsyncClient(base_url=GATEWAY) as gateway:
         request = (await gateway.get(f"/v1/requests/{request_id}")).raise_for_status().json()
     print(f"over HTTP: {request['status']}, the same reply: {request['reply'] == reply['reply']}")
 

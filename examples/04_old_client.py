@@ -2,7 +2,7 @@
 
     .venv/bin/python examples/04_old_client.py
 
-GATEWAY_URL is the gateway's URL (default http://127.0.0.1:8080).
+ORCHESTRA_GATEWAY is the gateway's URL (default http://127.0.0.1:8080).
 """
 
 import os
@@ -11,13 +11,13 @@ from uuid import uuid4
 
 import httpx
 
-GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
+GATEWAY = os.environ.get("ORCHESTRA_GATEWAY", "http://127.0.0.1:8080")
 
 
 def main() -> None:
     """Check that it is up; ask twice; wait for each reply on the open connection."""
     conversation_id = str(uuid4())
-    with httpx.Client(base_url=GATEWAY_URL, timeout=65) as orchestrator:
+    with httpx.Client(base_url=GATEWAY, timeout=65) as orchestrator:
         assert orchestrator.get("/healthz").raise_for_status().text.strip() == "ok"
         for question in ("My name is Ada.", "What is my name?"):
             body = {"conversation_id": conversation_id, "messages": [{"role": "user", "content": question}]}
@@ -31,4 +31,4 @@ if __name__ == "__main__":
     try:
         main()
     except httpx.HTTPError as error:
-        sys.exit(f"{GATEWAY_URL}: {error!r}")
+        sys.exit(f"{GATEWAY}: {error!r}")

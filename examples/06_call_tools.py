@@ -2,7 +2,7 @@
 
     .venv/bin/python examples/06_call_tools.py "How is the weather in Oslo? If you do not know, call weather."
 
-GATEWAY_URL is the gateway's URL (default http://127.0.0.1:8080), MODEL the model to use.
+ORCHESTRA_GATEWAY is the gateway's URL (default http://127.0.0.1:8080), MODEL the model to use.
 """
 
 import json
@@ -15,7 +15,6 @@ from orchestra.client import Client, ClientError
 from orchestra.client.options import Messages
 from schemas.content import FunctionCallItem, Tool
 
-GATEWAY_URL = os.environ.get("GATEWAY_URL", "http://127.0.0.1:8080")
 MODEL = os.environ.get("MODEL", "")  # Empty: the gateway's default.
 MAX_TURNS = 5
 
@@ -59,7 +58,7 @@ def main() -> None:
     """Ask; execute what is called and send the results, until there is an answer."""
     messages: Messages = " ".join(sys.argv[1:]) or "How is the weather in Oslo? If you do not know, call weather."
     conversation_id = None
-    with Client(GATEWAY_URL) as client:
+    with Client() as client:
         for _ in range(MAX_TURNS):
             # The conversation keeps what was said. The tools are sent with each turn in which they may be called.
             answer = client.messages.send(messages, conversation_id=conversation_id, tools=TOOLS, model=MODEL)

@@ -37,7 +37,7 @@ async def test_one_that_cannot_work_says_so_in_one_line(name: str, refusing: str
         sys.executable,
         str(Path("examples") / name),
         cwd=ROOT,
-        env=without_proxies({"GATEWAY_URL": refusing, "KAFKA_BOOTSTRAP_SERVERS": nowhere}),
+        env=without_proxies({"ORCHESTRA_GATEWAY": refusing, "KAFKA_BOOTSTRAP_SERVERS": nowhere}),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -49,13 +49,13 @@ async def test_one_that_cannot_work_says_so_in_one_line(name: str, refusing: str
 
 
 async def test_an_old_client_without_a_gateway_says_so_in_one_line() -> None:
-    """With nothing at GATEWAY_URL, the client that does not retry names it in one line, and exits with 1."""
+    """With nothing at ORCHESTRA_GATEWAY, the client that does not retry names it in one line, and exits with 1."""
     url = f"http://127.0.0.1:{free_port()}"
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "examples/04_old_client.py",
         cwd=ROOT,
-        env=without_proxies({"GATEWAY_URL": url}),
+        env=without_proxies({"ORCHESTRA_GATEWAY": url}),
         stderr=asyncio.subprocess.PIPE,
     )
     _, errors = await process.communicate()

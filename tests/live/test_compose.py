@@ -76,7 +76,7 @@ async def test_a_producer_on_this_machine_is_answered(compose: Compose) -> None:
     env = {
         **os.environ,
         "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{compose.ports['KAFKA_PORT']}",
-        "GATEWAY_URL": f"http://127.0.0.1:{compose.ports['GATEWAY_PORT']}",
+        "ORCHESTRA_GATEWAY": f"http://127.0.0.1:{compose.ports['GATEWAY_PORT']}",
         "MODEL": "simulated",
     }
     command = [sys.executable, str(ROOT / "examples/03_produce_directly.py"), "What is a log?"]

@@ -32,8 +32,8 @@ async def running(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asy
         await services.worker()
         first, second = await services.gateway(), await services.gateway()
         yield {
-            "GATEWAY_URL": first.url,
-            "GATEWAY_URL_2": second.url,
+            "ORCHESTRA_GATEWAY": first.url,
+            "SECOND": second.url,
             "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap,
             "MODEL": SLOW,
         }
@@ -63,7 +63,10 @@ async def test_ask_and_poll(running: dict[str, str]) -> None:
 
 async def test_stream_and_resume(running: dict[str, str]) -> None:
     """A stream that was cut continues at another gateway, and its text is the stored one."""
-    cut, ending, text = await _run("02_stream_and_resume.py", running)
+    cut, ending, text = await _run(
+        "02_stream_and_resume.py",
+        {**running, "ORCHESTRA_GATEWAY": f"{running['ORCHESTRA_GATEWAY']},{running['SECOND']}"},
+    )
 
     assert cut.startswith("cut after ")
     assert 0 < int(cut.split()[2]) < len(WORDS)
@@ -108,7 +111,7 @@ async def test_a_record_of_messages_only_is_enough(running: dict[str, str]) -> N
         place = await producer.send_and_wait("llm.requests", value)
     request_id = record_id(place.topic, place.partition, place.offset, place.timestamp)
 
-    async with httpx.AsyncClient(base_url=running["GATEWAY_URL"], trust_env=False, timeout=30) as gateway:
+    async with httpx.AsyncClient(base_url=running["ORCHESTRA_GATEWAY"], trust_env=False, timeout=30) as gateway:
 
         async def reply() -> str:
             # Until it is taken in, only its producer knows of it: 404.

@@ -37,7 +37,12 @@ async def running(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asy
         tools = await asyncio.to_thread(toolchains, tmp_path_factory.mktemp("tools"))
         await services.llm()
         _, gateway = await asyncio.gather(services.worker(), services.gateway())
-        yield {**tools, "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap, "GATEWAY_URL": gateway.url, "MODEL": "simulated"}
+        yield {
+            **tools,
+            "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap,
+            "ORCHESTRA_GATEWAY": gateway.url,
+            "MODEL": "simulated",
+        }
     finally:
         await services.close()
 

@@ -35,7 +35,6 @@ def runs() -> Iterator[dict[Command, Run]]:
     ports |= {port: first + 15 + place for place, port in enumerate(FURTHER_PORTS)}
     env = {
         "LLM_PROVIDER": "simulated",
-        "GATEWAY_URL": f"http://127.0.0.1:{ours.gateway}",
         "ORCHESTRA_GATEWAY": f"http://127.0.0.1:{ours.gateway}",
         "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{ours.kafka}",
     }
