@@ -7,7 +7,7 @@ import structlog
 from gateway.settings import GatewaySettings
 from gateway.timings import TIMINGS, Timings
 from orchestra.store import keys
-from orchestra.store.database import Database, DatabaseUnavailableError, DatabaseUnsuitableError
+from orchestra.store.database import Database, DatabaseUnavailableError
 
 _NO_WAY_IN = (
     "HOST is not loopback, so callers need credentials, but there is no valid API key and no admin: "
@@ -46,10 +46,9 @@ async def _any_way_in(database: Database, timings: Timings) -> bool:
     while True:
         try:
             return await keys.any_way_in(database)
-        except DatabaseUnsuitableError as error:
-            reason = str(error)
-        except DatabaseUnavailableError:
-            reason = f"Postgres could not be reached for {timings.way_in:.0f} s"
+        except DatabaseUnavailableError as error:
+            reason = error.told
+            log.warning("way_in_unknown", reason=reason)
         except Exception as error:  # Its tables may be created any moment.
             reason = "Postgres rejects the query for API keys; are all migrations applied?"
             log.warning("way_in_unknown", exc_info=error)

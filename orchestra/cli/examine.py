@@ -5,6 +5,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import httpx
 from aiokafka.errors import KafkaError
@@ -163,8 +164,9 @@ async def _postgres_for(settings: DatabaseSettings, *, workers: bool) -> list[Fi
     except DatabaseUnsuitableError as error:
         return [Finding("Postgres", "can be reached", error.told)]
     except DatabaseUnavailableError as error:
+        where = urlsplit(settings.database_url.get_secret_value()).netloc.rpartition("@")[2]
         fix = "DATABASE_URL must point to a reachable Postgres, with a valid user and password"
-        return [Finding("Postgres", str(error), fix)]
+        return [Finding("Postgres", f"{where}: {error}", fix)]
     finally:
         await database.close()
 

@@ -170,6 +170,8 @@ async def test_nothing_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
     assert to_mend(findings) == {"secret", "Kafka", "Postgres", "LLM service", "files"}
+    results = {finding.check: finding.result for finding in findings}
+    assert all(f"127.0.0.1:{port}" in results[check] for check in ("Kafka", "Postgres", "LLM service"))
     assert "hidden" not in str(findings)
 
 
