@@ -198,10 +198,9 @@ async def test_a_cancelled_task_leaves_the_pool_clean(stack: Stack) -> None:
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    states = "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
-    assert await asyncio.gather(*(database.run("SELECT 1 AS one") for _ in range(4)))
-    assert {each.state for each in await database.run(states)} <= {"idle"}
+    # Postgres refuses this in an open transaction.
+    await asyncio.gather(*(database.run("VACUUM workers") for _ in range(4)))
     assert (await take(database, request())).inserted == 1
     await database.close()
 
