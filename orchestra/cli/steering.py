@@ -115,7 +115,8 @@ def _run(
 ) -> None:
     """Count, ask on a terminal, then act. ``where``: the gateway and the key."""
     if bool(ids) == bool(filter):
-        raise typer.BadParameter("give the ids of requests, or at least one filter such as --status or --model")
+        wrong = ", not both" if ids else " such as --status or --model"
+        raise typer.BadParameter(f"give the ids of requests, or at least one filter{wrong}")
     with calling(*where) as client:
         act = partial(getattr(client.requests, f"{verb}_all"), *changes, ids or None, **filter)
         told: RequestsDone = act(dry_run=True)

@@ -107,11 +107,21 @@ async def test_a_repeated_command_has_nothing_to_do(
 
 
 @pytest.mark.parametrize(
-    "words", [["cancel"], ["cancel", str(uuid4()), "--status", "failed"], ["retry", "7"], ["change", str(uuid4())]]
+    ("words", "said"),
+    [
+        (["cancel"], "such as --status"),
+        (["cancel", str(uuid4()), "--status", "failed"], "not both"),
+        (["retry", "7"], "UUID"),
+        (["change", str(uuid4())], "--priority"),
+    ],
+    ids=["neither", "both", "no id", "no change"],
 )
-async def test_a_command_that_names_nothing_is_wrong(script: ScriptedGateway, words: list[str]) -> None:
+async def test_a_command_that_names_nothing_is_wrong(script: ScriptedGateway, words: list[str], said: str) -> None:
     """Ids or filters, one of them, and for a change something to set."""
-    assert 2 == (await script.orchestra(*words)).status
+    refused = await script.orchestra(*words)
+
+    assert 2 == refused.status
+    assert said in refused.stderr
     assert [] == script.asked
 
 
