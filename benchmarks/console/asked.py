@@ -15,7 +15,7 @@ from benchmarks.console.rows import rows_read
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from orchestra.devstack.ports import HOST
-from orchestra.store.database import Database, Row, Transaction, numbered, server_settings
+from orchestra.store.database import IN_ORDER, Database, Row, Transaction, numbered, server_settings
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ async def asking(url: str, keys: Mapping[str, str]) -> AsyncIterator[Asked]:
         async with AsyncExitStack() as undo:
             client = await undo.enter_async_context(httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}"))
             connections = []
-            for takes_first in (False, True):
-                session = server_settings("benchmarks", takes_first=takes_first)
+            for off in ((), IN_ORDER):
+                session = server_settings("benchmarks", takes_first=False) | dict.fromkeys(off, "off")
                 connections.append(await asyncpg.connect(url, server_settings=session))
                 undo.push_async_callback(connections[-1].close)
             yield Asked(database, client, keys, *connections)

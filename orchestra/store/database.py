@@ -43,6 +43,9 @@ _TABLES = """
 SELECT string_agg(quote_ident(tablename), ', ') AS names FROM pg_tables
 WHERE schemaname = current_schema() AND has_table_privilege(format('%I.%I', schemaname, tablename), 'UPDATE')
 """
+IN_ORDER = ("enable_bitmapscan", "enable_sort", "enable_incremental_sort")
+"""What is off for a statement that is run in order."""
+_SET_IN_ORDER = "SELECT " + ", ".join(f"set_config('{name}', 'off', true)" for name in IN_ORDER)
 # Postgres ends the session with these.
 _FATAL = ("FATAL", "PANIC")
 # Errors raised by the client. `OSError` includes timeouts; `InternalClientError` is a session killed between two
@@ -170,10 +173,11 @@ class Database:
     async def run_in_order(self, sql: str, **parameters: Any) -> Sequence[Row]:
         """Run one statement, as ``run`` does, that takes only the first rows in the order of an index.
 
-        Of an index that has few rows, the planner would read all and sort them.
+        Where statistics expect few rows, the planner would read all of them by any index and sort them, such as those
+        of all tenants by their time.
         """
         async with self.transaction() as tx:
-            await tx.run("SET LOCAL enable_bitmapscan = off")
+            await tx.run(_SET_IN_ORDER)
             return await tx.run(sql, **parameters)
 
     async def is_well(self) -> bool:

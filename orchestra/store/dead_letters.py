@@ -244,7 +244,7 @@ async def to_replay(
 ) -> list[KeptLetter]:
     """Letters that were never replayed, kept after the place ``after`` and before ``until``, oldest first."""
     where, values = applied(_CONDITIONS, filter, after=after, until=until, replayed=False)
-    rows = await database.run(_oldest_page(where), **values, tenant=tenant, limit=limit)
+    rows = await database.run_in_order(_oldest_page(where), **values, tenant=tenant, limit=limit)
     return [_kept(row) for row in rows]
 
 

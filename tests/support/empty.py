@@ -12,6 +12,11 @@ _TABLES = (
     "api_keys users owner_totals files request_minutes pauses audit erasures"
 )
 
+FORGET = (
+    "DELETE FROM pg_statistic WHERE starelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)"
+)
+"""Forgets the statistics of all tables."""
+
 
 @asynccontextmanager
 async def open_database(stack: Stack) -> AsyncIterator[Database]:
@@ -22,7 +27,8 @@ async def open_database(stack: Stack) -> AsyncIterator[Database]:
 
 
 async def empty(database: Database) -> None:
-    """Delete every row."""
+    """Delete every row, and what the planner knows of them."""
     async with database.transaction() as tx:
         for table in _TABLES.split():
             await tx.run(f"DELETE FROM {table}")
+        await tx.run(FORGET)

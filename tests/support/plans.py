@@ -1,7 +1,7 @@
 """Plans of statements that do not depend on what else a test's database has held."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,13 +9,14 @@ import pytest
 
 from benchmarks.console import rows
 from orchestra.store.database import Database, Row
+from tests.support.empty import FORGET
 
 # A plan follows a table's statistics, which the rows of other tests leave behind and autovacuum renews at any time.
 _AS_NEW = (
     """DO $$ BEGIN EXECUTE (
         SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') FROM pg_tables WHERE schemaname = 'public'
     ); END $$""",
-    "DELETE FROM pg_statistic WHERE starelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)",
+    FORGET,
     "SET LOCAL enable_seqscan = off",
 )
 
@@ -53,9 +54,9 @@ def noted(method: str) -> Iterator[list[tuple[str, dict[str, Any]]]]:
         yield asked
 
 
-async def rows_read(database: Database, sql: str, **values: Any) -> float:
-    """How many rows of tables and indexes the statement of a list reads. No large table is scanned."""
-    ((plan,),) = await database.run_in_order(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", **values)
+async def rows_read(run: Callable[..., Awaitable[Sequence[Row]]], sql: str, **values: Any) -> float:
+    """How many rows of tables and indexes a statement reads. No large table is scanned. ``run``: of the database."""
+    ((plan,),) = await run(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", **values)
     node = json.loads(plan)[0]["Plan"] if isinstance(plan, str) else plan[0]["Plan"]
     assert not _scanned(node) & {"requests", "conversations", "messages", "dead_letters", "audit"}
     return rows.rows_read(node)

@@ -40,11 +40,15 @@ async def test_ended_turns_are_not_read(database: Database) -> None:
     await take(database, *(request(conversation) for _ in range(40)))
     for _ in range(38):
         await finish(database, await claim_one(database))
+    # The planner knows how many have ended, and no entry of an index is left of what they were before.
+    await database.run("VACUUM ANALYZE requests, conversations")
     with noted("run") as asked:
         await conversations.get(database, ("default", conversation))
         await conversations.page(database, "default", None, 10)
 
-    assert [3, 4] == [await rows_read(database, sql, **values) for sql, values in asked]
+    assert 2 == len(asked)
+    for sql, values in asked:
+        assert await rows_read(database.run, sql, **values) < 10
 
 
 async def test_a_deleted_conversation_is_gone_and_its_id_is_taken(database: Database) -> None:
