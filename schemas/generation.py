@@ -63,6 +63,14 @@ Temperature = Annotated[
     Annotated[float, Field(ge=0, le=2), ANumber] | None,
     described("Randomness: 0 is the most predictable, 2 the most varied.", 0.7),
 ]
+_Penalty = Annotated[float, Field(ge=-2, le=2), ANumber] | None
+FrequencyPenalty = Annotated[
+    _Penalty,
+    described("Above 0, a token becomes less likely with each time that it has occurred; below 0, more likely.", 0.5),
+]
+PresencePenalty = Annotated[
+    _Penalty, described("Above 0, tokens that have occurred become less likely; below 0, more likely.", 0.5)
+]
 TopP = Annotated[
     Annotated[float, Field(gt=0, le=1), ANumber] | None,
     described("Nucleus sampling: only the most likely tokens, which together have this probability, are used.", 0.9),
@@ -101,18 +109,8 @@ class Sampling(BaseModel):
         Annotated[int, Field(ge=-(2**63), lt=2**63), ANumber] | None,
         described("Equal requests with the same seed get the same answer, as far as the provider supports it.", 7),
     ] = Field(None, exclude_if=absent)
-    frequency_penalty: Annotated[
-        Annotated[float, Field(ge=-2, le=2), ANumber] | None,
-        neutral(0, 0.0),
-        described(
-            "Above 0, a token becomes less likely with each time that it has occurred; below 0, more likely.", 0.5
-        ),
-    ] = Field(None, exclude_if=absent)
-    presence_penalty: Annotated[
-        Annotated[float, Field(ge=-2, le=2), ANumber] | None,
-        neutral(0, 0.0),
-        described("Above 0, tokens that have occurred become less likely; below 0, more likely.", 0.5),
-    ] = Field(None, exclude_if=absent)
+    frequency_penalty: Annotated[FrequencyPenalty, neutral(0, 0.0)] = Field(None, exclude_if=absent)
+    presence_penalty: Annotated[PresencePenalty, neutral(0, 0.0)] = Field(None, exclude_if=absent)
     reasoning_effort: Annotated[
         Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None,
         described("How much the model reasons before it answers, if it is able to.", "low"),

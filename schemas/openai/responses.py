@@ -6,14 +6,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
 
 from schemas import fields
 from schemas.content import absent, storable
-from schemas.generation import ANumber, MaxTokens, Priority, Temperature, TopP
+from schemas.generation import FrequencyPenalty, MaxTokens, PresencePenalty, Priority, Temperature, TopP
 from schemas.json_schema import described
 from schemas.openai.chat import ON_DISCONNECT, PRIORITY, SERVICE_TIER, ServiceTier
 from schemas.requests import Metadata, Moment, OnDisconnect
 
 _Text = Annotated[str, AfterValidator(storable)]
 _Label = Annotated[_Text, Field(max_length=512)]
-_Penalty = Annotated[float, Field(ge=-2, le=2), ANumber]
 _Id = Annotated[str, Field(max_length=512)]
 _A_RESPONSE = "resp_019b0a52c1d88d3e9f0a4b6c8d2e1f30"
 AN_ITEM = "msg_019b0a52c1d88d3e9f0a4b6c8d2e1f300000"
@@ -118,15 +117,8 @@ class CreateResponse(BaseModel):
     ] = None
     temperature: Temperature = None
     top_p: TopP = None
-    presence_penalty: Annotated[
-        _Penalty | None, described("Above 0, tokens that have occurred become less likely; below 0, more likely.", 0.5)
-    ] = None
-    frequency_penalty: Annotated[
-        _Penalty | None,
-        described(
-            "Above 0, a token becomes less likely with each time that it has occurred; below 0, more likely.", 0.5
-        ),
-    ] = None
+    presence_penalty: PresencePenalty = None
+    frequency_penalty: FrequencyPenalty = None
     truncation: Annotated[
         Truncation | None,
         described(
